@@ -1,0 +1,71 @@
+package bundle
+
+import (
+	"strings"
+
+	"github.com/containerd/errdefs"
+)
+
+// Some answers of an engine differ only in their text. All matching of text is in this
+// file, one function a meaning, each with a test that lists what the engines say.
+
+// isOverlap reports whether a network was refused because its subnet overlaps another
+// network's.
+//
+//   - Docker 20.10 to 29: 403 "… Pool overlaps with other one on this address space", or
+//     403 "… conflicts with network … networks have overlapping IPv4"
+//   - Podman 4: 500 "subnet … is already used on the host or by another config"
+func isOverlap(err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case errdefs.IsPermissionDenied(err), errdefs.IsConflict(err), errdefs.IsInvalidArgument(err):
+		return strings.Contains(err.Error(), "overlap")
+	case errdefs.IsInternal(err):
+		return strings.Contains(err.Error(), "is already used on the host or by another config")
+	}
+	return false
+}
+
+// isAddressTaken reports whether a container could not start because another endpoint of
+// its network has its address. A host port that is taken reads much the same ("bind:
+// address already in use") and is not meant.
+//
+//   - Docker 20.10 to 29: 403 or 500 "… Address already in use"
+func isAddressTaken(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Address already in use")
+}
+
+// isUnpinnable reports whether a container could not start because its network's subnet
+// was chosen by the engine, which then pins no addresses in it.
+//
+//   - Docker 20.10 to 29: 400 or 500 "user specified IP address is supported only when
+//     connecting to networks with user configured subnets"
+func isUnpinnable(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "user configured subnets")
+}
+
+// isEndpointActive reports whether a network could not be removed because something is
+// attached to it.
+//
+//   - Docker 20.10 to 29: 403 "error while removing network: network … has active
+//     endpoints"
+func isEndpointActive(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "has active endpoints")
+}
+
+// isAmbiguous reports whether a name means several networks, as it does for a moment when
+// two clients create one network at the same time.
+//
+//   - Docker 20.10: 400 "network … is ambiguous (2 matches found on name)"
+func isAmbiguous(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "is ambiguous")
+}
+
+// isNoSession reports whether an engine refused the connection that BuildKit needs.
+//
+//   - engines without BuildKit, and Podman: "unable to upgrade to h2c, received 404" (the
+//     client's own words)
+func isNoSession(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "unable to upgrade to")
+}
