@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/volume/mounts"
 	"github.com/docker/go-connections/nat"
 )
 
@@ -96,31 +94,38 @@ func ParseVolume(s string) (Volume, error) {
 	}
 	// On Windows, a drive letter's colon is no separator.
 	drive := filepath.VolumeName(s)
-	rest := s[len(drive):]
-	if drive != "" {
-		rest = filepath.ToSlash(rest)
-	}
-	if strings.Count(rest, ":") > 2 {
+	parts := strings.Split(s[len(drive):], ":")
+	switch {
+	case len(parts) > 3:
 		return Volume{}, invalid("it has too many colons")
+	case len(parts) < 2:
+		return Volume{}, invalid("there is no host path")
+	case !filepath.IsAbs(drive + parts[0]):
+		return Volume{}, invalid(fmt.Sprintf("host path %q is not absolute", parts[0]))
 	}
-	point, err := mounts.NewLinuxParser().ParseMountRaw(rest, "")
-	if err != nil {
-		return Volume{}, invalid(err.Error())
-	}
-	if point.Type != mount.TypeBind {
-		source, _, _ := strings.Cut(rest, ":")
-		if !strings.Contains(rest, ":") {
-			return Volume{}, invalid("there is no host path")
+	volume := Volume{Source: drive + parts[0], Target: parts[1]}
+	if len(parts) == 3 {
+		for option := range strings.SplitSeq(parts[2], ",") {
+			switch {
+			case option == "ro":
+				volume.ReadOnly = true
+			case option == "rw":
+			case slices.Contains(bindOptions, option):
+				volume.Options = append(volume.Options, option)
+			default:
+				return Volume{}, invalid(fmt.Sprintf("option %q is unknown", option))
+			}
 		}
-		return Volume{}, invalid(fmt.Sprintf("host path %q is not absolute", source))
-	}
-	volume := Volume{Source: drive + point.Source, Target: point.Destination, ReadOnly: !point.RW}
-	if point.Mode != "" {
-		volume.Options = slices.DeleteFunc(strings.Split(point.Mode, ","), func(option string) bool {
-			return option == "ro" || option == "rw"
-		})
 	}
 	return volume, volume.check()
+}
+
+// bindOptions are what the engine takes after a bind mount's second colon, besides "ro"
+// and "rw": SELinux labels, propagation, and consistency, which Docker Desktop once used.
+var bindOptions = []string{
+	"z", "Z",
+	"private", "rprivate", "shared", "rshared", "slave", "rslave",
+	"consistent", "cached", "delegated",
 }
 
 // SplitList splits a comma-separated list, drops the space around its parts and the empty
