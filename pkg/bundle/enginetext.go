@@ -36,6 +36,25 @@ func isAddressTaken(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "Address already in use")
 }
 
+// isEndpointTaken reports whether a container could not start because its network has an
+// endpoint of the container's name already, which no other container can have.
+//
+//   - Docker 20.10 to 29: 403 "endpoint with name … already exists in network …"
+func isEndpointTaken(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "endpoint with name ") && strings.Contains(err.Error(), "already exists in network")
+}
+
+// isHostPortTaken reports whether a container could not start because a port of the host
+// is in use.
+//
+//   - Docker 20.10 to 25: 500 "driver failed programming external connectivity on endpoint
+//     …: Error starting userland proxy: listen tcp4 127.0.0.1:32892: bind: address already
+//     in use", or "… Bind for 127.0.0.1:8080 failed: port is already allocated"
+//   - Docker 28 and 29: 500 "… failed to bind host port … address already in use"
+func isHostPortTaken(err error) bool {
+	return errdefs.IsInternal(err) && (strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), "port is already allocated"))
+}
+
 // isUnpinnable reports whether a container could not start because its network's subnet
 // was chosen by the engine, which then pins no addresses in it.
 //

@@ -100,8 +100,10 @@ func (e *NotPublishedError) NotFound() {}
 type DeadError struct {
 	Container string
 	ExitCode  int64
-	OOMKilled bool     // the kernel killed it for using more memory than it may
-	Log       []string // its last lines, oldest first, with the values of its environment left out
+	OOMKilled bool // the kernel killed it for using more memory than it may
+	// Log has its last lines, oldest first, with the values of its environment left out.
+	// Nil: none were asked for, or they can't be had.
+	Log []string
 }
 
 func (e *DeadError) Error() string {
@@ -110,9 +112,8 @@ func (e *DeadError) Error() string {
 	if e.OOMKilled {
 		b.WriteString(", killed for running out of memory")
 	}
-	if len(e.Log) == 0 {
+	if e.Log != nil && len(e.Log) == 0 {
 		b.WriteString(", it logged nothing")
-		return b.String()
 	}
 	writeLog(&b, e.Log)
 	return b.String()

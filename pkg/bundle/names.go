@@ -43,6 +43,9 @@ const (
 	// LabelEnvPrefix starts the labels of an image that say which container port serves
 	// which of a guest's variables: "bot-bottle.env.HTTPS_PROXY=3128/tcp".
 	LabelEnvPrefix = "bot-bottle.env."
+	// LabelReadyLog is read from an image: a text that the bundle logs when all its
+	// daemons are ready.
+	LabelReadyLog = "bot-bottle.ready-log"
 )
 
 // maxSlugLength keeps the names below every limit that a name meets on its way: 63 octets

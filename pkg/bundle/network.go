@@ -298,16 +298,12 @@ func (l *Lifecycle) removeNetwork(ctx context.Context, slug, id string) error {
 		return fmt.Errorf("inspect network %s: %w", NetworkName(slug), err)
 	}
 	var guests []string
-	stale := false
-	for key, endpoint := range found.Containers {
-		switch {
-		case endpoint.Name != ContainerName(slug):
+	for _, endpoint := range found.Containers {
+		if endpoint.Name != ContainerName(slug) {
 			guests = append(guests, endpoint.Name)
-		case strings.HasPrefix(key, "ep-"):
-			stale = true // an endpoint without a container, as a crashed engine leaves it
 		}
 	}
-	if stale {
+	if hasStale(found, slug) {
 		if err := l.freeEndpoint(ctx, slug, id); err != nil {
 			return err
 		}
@@ -348,4 +344,55 @@ func (l *Lifecycle) holder(ctx context.Context, slug string, place placement) (s
 		}
 	}
 	return "", nil
+}
+
+// hasStale reports whether a network has an endpoint of the bundle's name that belongs to
+// no container, as an engine leaves it that crashed, or whose disk was full, when the
+// container was removed.
+func hasStale(found network.Inspect, slug string) bool {
+	for key, endpoint := range found.Containers {
+		if endpoint.Name == ContainerName(slug) && strings.HasPrefix(key, "ep-") {
+			return true
+		}
+	}
+	return false
+}
+
+// explainTaken sorts out who has the bundle's address.
+func (l *Lifecycle) explainTaken(ctx context.Context, slug, id string, place placement, taken error) error {
+	holder, err := l.holder(ctx, slug, place)
+	if err != nil {
+		return errors.Join(taken, err)
+	}
+	switch {
+	case holder == "":
+		return &contention{taken}
+	case holder == ContainerName(slug):
+		return l.freeStale(ctx, slug, id, place, taken)
+	}
+	return &ConflictError{
+		Object: "network " + NetworkName(slug),
+		Reason: fmt.Sprintf("has container %s at the bundle's address %s", holder, place.address),
+		Remedy: fmt.Sprintf("disconnect it (docker network disconnect --force %s %s) and try again", NetworkName(slug), holder),
+	}
+}
+
+// freeStale frees a stale endpoint of the bundle's name, which kept a container from
+// being started. That container has to go first: where there is one, the engine takes the
+// name for the container's and leaves the endpoint as it is.
+func (l *Lifecycle) freeStale(ctx context.Context, slug, id string, place placement, taken error) error {
+	if err := l.removeContainer(ctx, slug, id); err != nil {
+		return errors.Join(taken, err)
+	}
+	found, err := l.Engine.NetworkInspect(ctx, place.networkID, network.InspectOptions{})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return errors.Join(taken, fmt.Errorf("inspect network %s: %w", NetworkName(slug), err))
+	}
+	// By now another process may have freed it and started a container of this name.
+	if err == nil && hasStale(found, slug) {
+		if err := l.freeEndpoint(ctx, slug, place.networkID); err != nil {
+			return errors.Join(taken, err)
+		}
+	}
+	return &contention{taken}
 }

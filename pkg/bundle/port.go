@@ -48,22 +48,31 @@ func (l *Lifecycle) HostPort(ctx context.Context, slug string, port Port, hostIP
 }
 
 func (l *Lifecycle) published(ctx context.Context, slug string, hostIP netip.Addr) ([]PublishedPort, netip.Addr, error) {
-	if err := CheckSlug(slug); err != nil {
+	found, err := l.bundleOf(ctx, slug)
+	if err != nil {
 		return nil, hostIP, err
+	}
+	if !hostIP.IsValid() {
+		hostIP = hostIPOf(found)
+	}
+	return publishedPorts(found), hostIP, nil
+}
+
+// bundleOf returns the container of a bottle that has to be up.
+func (l *Lifecycle) bundleOf(ctx context.Context, slug string) (container.InspectResponse, error) {
+	if err := CheckSlug(slug); err != nil {
+		return container.InspectResponse{}, err
 	}
 	found, err := l.findContainer(ctx, slug)
 	switch {
 	case err != nil:
-		return nil, hostIP, err
+		return container.InspectResponse{}, err
 	case found == nil:
-		return nil, hostIP, &NotUpError{Slug: slug}
+		return container.InspectResponse{}, &NotUpError{Slug: slug}
 	case !isBundle(*found, slug):
-		return nil, hostIP, foreignContainer(slug)
+		return container.InspectResponse{}, foreignContainer(slug)
 	}
-	if !hostIP.IsValid() {
-		hostIP = hostIPOf(*found)
-	}
-	return publishedPorts(*found), hostIP, nil
+	return *found, nil
 }
 
 // hostIPOf returns the host address that a bundle was brought up with. The reference tool

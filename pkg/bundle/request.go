@@ -24,6 +24,7 @@ type request struct {
 	env      []string // KEY=VALUE, or KEY alone where the variable is to be unset
 	unset    []string // bare variables that the caller's environment does not have
 	ports    []Port
+	image    image.InspectResponse
 }
 
 // loopback is where ports are published when nothing says otherwise.
@@ -35,7 +36,9 @@ func newRequest(spec Spec, found image.InspectResponse, lookupEnv func(string) (
 	if found.Config != nil {
 		labels = found.Config.Labels
 	}
-	r := request{Spec: spec, imageRef: spec.image(), imageID: found.ID, daemons: spec.Daemons, ports: spec.Ports}
+	r := request{Spec: spec, imageRef: spec.image(), imageID: found.ID, daemons: spec.Daemons, ports: spec.Ports, image: found}
+	_, isDefault := classifyImage(r.imageRef)
+	r.Isolation = spec.Isolation.withDefaults(isDefault)
 	if len(r.daemons) == 0 {
 		r.daemons = SplitList(labels[LabelDaemons])
 	}
@@ -56,6 +59,19 @@ func newRequest(spec Spec, found image.InspectResponse, lookupEnv func(string) (
 	}
 	r.env, r.unset = resolveEnv(append([]string{DaemonsVariable + "=" + strings.Join(r.daemons, ",")}, spec.Env...), lookupEnv)
 	return r, nil
+}
+
+// fixesHostPort reports whether a host port was asked for by its number.
+func (r request) fixesHostPort() bool {
+	return slices.ContainsFunc(r.ports, func(p Port) bool { return p.HostPort != 0 })
+}
+
+// readyText returns what the image logs when it is ready, "" where it does not say.
+func (r request) readyText() string {
+	if r.image.Config == nil {
+		return ""
+	}
+	return r.image.Config.Labels[LabelReadyLog]
 }
 
 // resolveEnv gives bare names their values and drops every entry that a later one of the
@@ -96,7 +112,8 @@ func (r request) digest() string {
 		Volumes []string `json:",omitempty"`
 		Ports   []string `json:",omitempty"`
 		HostIP  string
-	}{Image: r.imageRef, HostIP: r.HostIP.String()}
+		Isolation
+	}{Image: r.imageRef, HostIP: r.HostIP.String(), Isolation: r.Isolation}
 	if r.HostIPAuto {
 		fingerprint.HostIP = "auto"
 	}
@@ -123,8 +140,9 @@ func (r request) digest() string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// container returns what the engine is asked to create for the bundle at an address.
-func (r request) container(address, hostIP netip.Addr) (*container.Config, *container.HostConfig, *network.NetworkingConfig) {
+// container returns what an engine of that API version is asked to create for the bundle
+// at an address.
+func (r request) container(address, hostIP netip.Addr, apiVersion string) (*container.Config, *container.HostConfig, *network.NetworkingConfig) {
 	config := &container.Config{
 		Image: r.imageRef,
 		Env:   r.env,
@@ -134,12 +152,12 @@ func (r request) container(address, hostIP netip.Addr) (*container.Config, *cont
 			LabelImageID: r.imageID,
 			LabelHostIP:  hostIP.String(),
 		},
+		Healthcheck: quickHealth(r.image, apiVersion),
 	}
 	host := &container.HostConfig{
-		NetworkMode:   container.NetworkMode(NetworkName(r.Slug)),
-		AutoRemove:    true,
-		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		NetworkMode: container.NetworkMode(NetworkName(r.Slug)),
 	}
+	r.Isolation.apply(config, host)
 	for _, volume := range r.Volumes {
 		host.Binds = append(host.Binds, volume.bind())
 	}
@@ -172,7 +190,7 @@ func (r request) matches(found container.InspectResponse) bool {
 	if digest, labelled := found.Config.Labels[LabelSpec]; labelled {
 		return digest == r.digest() && found.Config.Labels[LabelImageID] == r.imageID
 	}
-	_, host, _ := r.container(netip.Addr{}, r.HostIP)
+	_, host, _ := r.container(netip.Addr{}, r.HostIP, "")
 	return found.Image == r.imageID && found.Config.Image == r.imageRef &&
 		slices.Equal(found.HostConfig.Binds, host.Binds) && samePorts(found.HostConfig.PortBindings, host.PortBindings)
 }

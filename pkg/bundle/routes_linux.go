@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -20,11 +21,11 @@ func (l *Lifecycle) hostRoutes(bits int) (taken, disliked []netip.Prefix, err er
 	if !l.Local {
 		return nil, nil, nil
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("list this machine's routes: %w", err)
 	}
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list this machine's network interfaces: %w", err)
 	}
@@ -49,4 +50,25 @@ func (l *Lifecycle) hostRoutes(bits int) (taken, disliked []netip.Prefix, err er
 		}
 	}
 	return taken, disliked, nil
+}
+
+// dumps is how often the kernel is asked for a list that keeps changing. Every network and
+// every container that the engine starts changes it.
+const dumps = 10
+
+// dump lists what the kernel has. A list that changed while it was read may be incomplete
+// (NLM_F_DUMP_INTR, netlink(7)), so it is read again; if it changes all the time, the last
+// one has to do, since the engine checks for collisions of its own as well.
+func dump[T any](list func() ([]T, error)) ([]T, error) {
+	for range dumps - 1 {
+		found, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return found, err
+		}
+	}
+	found, err := list()
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
+	}
+	return found, err
 }

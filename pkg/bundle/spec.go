@@ -58,6 +58,9 @@ type Spec struct {
 
 	// Address is the bundle's own. Default: host number 2 of the subnet.
 	Address netip.Addr
+
+	// Isolation limits the container.
+	Isolation Isolation
 }
 
 // Volume is a directory or file of the engine's host, mounted into the bundle.
@@ -150,6 +153,9 @@ func (s Spec) Check() error {
 	}
 	if s.HostIPAuto && s.HostIP.IsValid() {
 		return &InvalidError{Field: "host IP", Value: s.HostIP.String(), Reason: "it excludes an address chosen from the slug"}
+	}
+	if err := s.Isolation.check(); err != nil {
+		return err
 	}
 	return s.checkAddresses()
 }

@@ -188,7 +188,7 @@ func (a *attempt) create(ctx context.Context, place placement) (*Bundle, error) 
 	if err != nil {
 		return nil, err
 	}
-	config, host, networking := a.request.container(place.address, hostIP)
+	config, host, networking := a.request.container(place.address, hostIP, l.Engine.ClientVersion())
 	step := Step{Slug: slug, Action: "Create container", Object: ContainerName(slug)}
 	err = l.step(step, func() error {
 		var response container.CreateResponse
@@ -230,15 +230,17 @@ func (a *attempt) findLost(ctx context.Context) {
 // start starts a container that was created, and watches its first moments.
 func (a *attempt) start(ctx context.Context, id string, place placement) (*Bundle, error) {
 	l, slug := a.life, a.request.Slug
-	watch := l.watch(ctx, slug, id, a.logLines, false)
+	watch := a.watch(ctx, id, false)
 	defer watch.close()
 	step := Step{Slug: slug, Action: "Start container", Object: ContainerName(slug)}
 	err := l.step(step, func() error {
+		began := time.Now()
 		err := effect(ctx, func(ctx context.Context) error {
 			return l.Engine.ContainerStart(ctx, id, container.StartOptions{})
 		})
+		watch.startTook = time.Since(began)
 		if err != nil {
-			return a.explainStart(ctx, place, fmt.Errorf("start container %s: %w", ContainerName(slug), err))
+			return a.explainStart(ctx, id, place, fmt.Errorf("start container %s: %w", ContainerName(slug), err))
 		}
 		return nil
 	})
@@ -256,18 +258,24 @@ func (a *attempt) start(ctx context.Context, id string, place placement) (*Bundl
 }
 
 // explainStart sorts out why the engine did not start a container.
-func (a *attempt) explainStart(ctx context.Context, place placement, err error) error {
+func (a *attempt) explainStart(ctx context.Context, id string, place placement, err error) error {
 	slug := a.request.Slug
 	network := "network " + NetworkName(slug)
 	switch {
+	case isEndpointTaken(err):
+		return a.life.freeStale(ctx, slug, id, place, err)
 	case isAddressTaken(err):
-		return a.life.explainTaken(ctx, slug, place, err)
+		return a.life.explainTaken(ctx, slug, id, place, err)
 	case isUnpinnable(err):
 		return &ConflictError{
 			Object: network,
 			Reason: fmt.Sprintf("was created without a subnet of its own, so the engine can't pin the bundle's address %s in it", place.address),
 			Remedy: fmt.Sprintf("remove it (docker bottle down %s) and let it be created", slug),
 		}
+	case isHostPortTaken(err) && !a.request.fixesHostPort():
+		// The engine chose a port that something else on the host uses, often the near
+		// end of an outgoing connection. It will choose another.
+		return &contention{err}
 	case errdefs.IsNotFound(err), errdefs.IsConflict(err), isAmbiguous(err):
 		// The container or its network was removed, or is about to be.
 		return &contention{err}
@@ -277,7 +285,7 @@ func (a *attempt) explainStart(ctx context.Context, place placement, err error) 
 
 func (a *attempt) keep(ctx context.Context, found container.InspectResponse, place placement) (*Bundle, error) {
 	if a.options.Wait {
-		watch := a.life.watch(ctx, a.request.Slug, found.ID, a.logLines, true)
+		watch := a.watch(ctx, found.ID, true)
 		defer watch.close()
 		waited, err := a.settle(ctx, watch)
 		if err != nil {

@@ -3,7 +3,6 @@ package bundle
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,9 +18,10 @@ import (
 
 const (
 	// firstMoments is how long a bundle is watched after its start when nobody asked to
-	// wait. A program that rejects its configuration exits within a few milliseconds; the
-	// engine closes its output some 20 ms later, and takes 100 ms to report the exit.
-	firstMoments = 40 * time.Millisecond
+	// wait, at least: a busy engine gets half of the time that it took for the start. A
+	// program that rejects its configuration exits within a few milliseconds; engines
+	// close its output 20 to 70 ms later, and take 100 ms or more to report the exit.
+	firstMoments = 100 * time.Millisecond
 	// lastWords bounds how long what is left of a dead container is waited for.
 	lastWords = 2 * time.Second
 	// healthInterval is how often a container's health is looked at.
@@ -36,6 +36,8 @@ type watch struct {
 	id   string
 	stop context.CancelFunc
 
+	startTook time.Duration
+
 	exited   <-chan container.WaitResponse // nil where the engine can't be waited on
 	log      *tail
 	attached bool
@@ -44,9 +46,11 @@ type watch struct {
 
 // watch begins to follow a container; replay includes what it has logged so far. An
 // engine that won't tell leaves less to report, and is no reason to fail.
-func (l *Lifecycle) watch(ctx context.Context, slug, id string, lines int, replay bool) *watch {
+func (a *attempt) watch(ctx context.Context, id string, replay bool) *watch {
+	l := a.life
 	ctx, stop := context.WithCancel(ctx)
-	w := &watch{life: l, slug: slug, id: id, stop: stop, log: &tail{limit: max(lines, 0)}, ended: make(chan struct{})}
+	w := &watch{life: l, slug: a.request.Slug, id: id, stop: stop, ended: make(chan struct{})}
+	w.log = &tail{limit: max(a.logLines, 0), readyText: a.request.readyText(), ready: make(chan struct{})}
 	attached := make(chan struct{})
 	go func() {
 		defer close(w.ended)
@@ -102,9 +106,11 @@ func (a *attempt) surviveStart(ctx context.Context, w *watch) error {
 	if !w.attached {
 		return a.stayUp(ctx, w, lastWords)
 	}
-	timer := time.NewTimer(firstMoments)
+	timer := time.NewTimer(max(firstMoments, w.startTook/2))
 	defer timer.Stop()
 	select {
+	case <-w.log.ready:
+		return nil
 	case <-w.ended:
 		// Most likely it has exited; but a program may close its output and go on.
 		return a.stayUp(ctx, w, lastWords)
@@ -213,7 +219,11 @@ func (a *attempt) dead(ctx context.Context, w *watch, status int64) error {
 	case <-w.ended:
 	case <-ctx.Done():
 	}
-	return &DeadError{Container: ContainerName(w.slug), ExitCode: status, OOMKilled: cause.oom, Log: a.redact(w.log.lines())}
+	failure := &DeadError{Container: ContainerName(w.slug), ExitCode: status, OOMKilled: cause.oom}
+	if w.attached && a.logLines > 0 {
+		failure.Log = a.redact(w.log.lines())
+	}
+	return failure
 }
 
 // demise is what the engine's events tell of a container's end.
@@ -286,11 +296,14 @@ func (a *attempt) redact(lines []string) []string {
 
 // tail keeps the last lines written to it. It may be written to and read concurrently.
 type tail struct {
-	limit int
+	limit     int
+	readyText string        // "" for none
+	ready     chan struct{} // closed when a line has the text in it
 
 	mu      sync.Mutex
 	kept    []string
 	partial []byte
+	isReady bool
 }
 
 // longestLine bounds what is kept of a line, in bytes.
@@ -313,6 +326,10 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) keep() {
+	if !t.isReady && t.readyText != "" && bytes.Contains(t.partial, []byte(t.readyText)) {
+		t.isReady = true
+		close(t.ready)
+	}
 	t.kept = append(t.kept, printable(t.partial))
 	t.partial = t.partial[:0]
 	if extra := len(t.kept) - t.limit; extra > 0 {
@@ -337,27 +354,4 @@ func printable(line []byte) string {
 		}
 		return '\uFFFD'
 	}, strings.TrimRight(string(line), "\r"))
-}
-
-// explainTaken sorts out who has the bundle's address. A stale endpoint of its own name,
-// as a crashed engine leaves it, is freed.
-func (l *Lifecycle) explainTaken(ctx context.Context, slug string, place placement, taken error) error {
-	holder, err := l.holder(ctx, slug, place)
-	if err != nil {
-		return errors.Join(taken, err)
-	}
-	switch {
-	case holder == "":
-		return &contention{taken}
-	case holder != ContainerName(slug):
-		return &ConflictError{
-			Object: "network " + NetworkName(slug),
-			Reason: fmt.Sprintf("has container %s at the bundle's address %s", holder, place.address),
-			Remedy: fmt.Sprintf("disconnect it (docker network disconnect %s %s) and try again", NetworkName(slug), holder),
-		}
-	}
-	if err := l.freeEndpoint(ctx, slug, place.networkID); err != nil {
-		return errors.Join(taken, err)
-	}
-	return &contention{taken}
 }
