@@ -81,8 +81,9 @@ type printer struct {
 
 // newPrinter takes the values of --format and --quiet, the columns of the default table,
 // and the template of the one value that --quiet prints. It refuses a template that does
-// not parse, so that nothing is done whose result could not be printed.
-func newPrinter(out io.Writer, format string, quiet bool, columns, one string) (printer, error) {
+// not parse or that names a field which the sample does not have, so that nothing is done
+// whose result could not be printed.
+func newPrinter(out io.Writer, format string, quiet bool, columns, one string, sample formatter.SubContext) (printer, error) {
 	switch {
 	case quiet:
 		format = one
@@ -93,7 +94,12 @@ func newPrinter(out io.Writer, format string, quiet bool, columns, one string) (
 	if p.format.IsJSON() {
 		return p, nil
 	}
-	if _, err := templates.Parse(strings.TrimPrefix(format, formatter.TableFormatKey)); err != nil {
+	template, err := templates.Parse(strings.TrimPrefix(format, formatter.TableFormatKey))
+	if err == nil {
+		err = template.Execute(io.Discard, sample)
+	}
+	// Other failures depend on the values, which the sample does not have.
+	if err != nil && (template == nil || strings.Contains(err.Error(), "can't evaluate field")) {
 		return p, fmt.Errorf("invalid --format: %w", err)
 	}
 	return p, nil

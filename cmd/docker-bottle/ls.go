@@ -38,7 +38,7 @@ EXIT STATUS
 }
 
 func runList(ctx context.Context, dockerCLI command.Cli, format string, quiet bool) error {
-	printer, err := newPrinter(dockerCLI.Out(), format, quiet, `{{.Slug}}\t{{.Status}}\t{{.Address}}\t{{.Subnet}}\t{{.Ports}}`, "{{.Slug}}")
+	printer, err := newPrinter(dockerCLI.Out(), format, quiet, `{{.Slug}}\t{{.Status}}\t{{.Address}}\t{{.Subnet}}\t{{.Ports}}`, "{{.Slug}}", summaryView{})
 	if err != nil {
 		return err
 	}

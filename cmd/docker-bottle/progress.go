@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/cli/cli/streams"
 	buildkit "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
-	"github.com/moby/term"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/bot-bottle/docker-bottle/pkg/bundle"
@@ -35,13 +35,13 @@ type progress struct {
 	builds   bool // a builder reports its own steps
 }
 
-func newProgress(out io.Writer, mode string, quiet bool) (*progress, error) {
+func newProgress(out *streams.Out, mode string, quiet bool) (*progress, error) {
 	if quiet {
 		mode = string(progressui.QuietMode)
 	}
 	var file io.Writer = out
 	// The display needs the terminal itself, which the CLI's stream hides.
-	if fd, isTerminal := term.GetFdInfo(out); isTerminal && fd == os.Stderr.Fd() {
+	if out.IsTerminal() && out.FD() == os.Stderr.Fd() {
 		file = os.Stderr
 	}
 	switch mode {

@@ -136,7 +136,7 @@ func runUp(ctx context.Context, dockerCLI command.Cli, args []string, spec bundl
 	if err := checkParallel(options.parallel); err != nil {
 		return err
 	}
-	printer, err := newPrinter(dockerCLI.Out(), options.format, options.quiet, `{{.Slug}}\t{{.Address}}\t{{.Subnet}}\t{{.Ports}}`, "{{.Address}}")
+	printer, err := newPrinter(dockerCLI.Out(), options.format, options.quiet, `{{.Slug}}\t{{.Address}}\t{{.Subnet}}\t{{.Ports}}`, "{{.Address}}", bundleView{&bundle.Bundle{}})
 	if err != nil {
 		return err
 	}

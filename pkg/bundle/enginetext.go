@@ -55,6 +55,14 @@ func isHostPortTaken(err error) bool {
 	return errdefs.IsInternal(err) && (strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), "port is already allocated"))
 }
 
+// isHostAddressMissing reports whether a container could not start because a port was to
+// be published on an address that the engine's host does not have.
+//
+//   - Docker 20.10 to 29: 500 "… bind: cannot assign requested address"
+func isHostAddressMissing(err error) bool {
+	return errdefs.IsInternal(err) && strings.Contains(err.Error(), "cannot assign requested address")
+}
+
 // isUnpinnable reports whether a container could not start because its network's subnet
 // was chosen by the engine, which then pins no addresses in it.
 //

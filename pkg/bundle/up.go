@@ -2,7 +2,6 @@ package bundle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -272,6 +271,8 @@ func (a *attempt) explainStart(ctx context.Context, id string, place placement, 
 			Reason: fmt.Sprintf("was created without a subnet of its own, so the engine can't pin the bundle's address %s in it", place.address),
 			Remedy: fmt.Sprintf("remove it (docker bottle down %s) and let it be created", slug),
 		}
+	case isHostAddressMissing(err):
+		return fmt.Errorf("%w: the engine's host has no such address; a further loopback address may have to be added to its lo0 first", err)
 	case isHostPortTaken(err) && !a.request.fixesHostPort():
 		// The engine chose a port that something else on the host uses, often the near
 		// end of an outgoing connection. It will choose another.
@@ -311,7 +312,7 @@ func (a *attempt) unpause(ctx context.Context, found container.InspectResponse) 
 // failed undoes the call and returns its error with that of the clean-up, if any.
 func (a *attempt) failed(ctx context.Context, err error) error {
 	if undone := a.undo(ctx); undone != nil {
-		return errors.Join(err, undone)
+		return fmt.Errorf("%w; what was created is left behind (docker bottle down %s removes it): %w", err, a.request.Slug, undone)
 	}
 	return err
 }
@@ -322,17 +323,15 @@ func (a *attempt) undo(ctx context.Context) error {
 	ctx, stop := cleanupContext(ctx)
 	defer stop()
 	slug := a.request.Slug
-	var errs []error
+	var failed error // the first: what comes after it most likely failed for the same reason
 	if a.containerID != "" {
-		if err := a.life.removeContainer(ctx, slug, a.containerID); err != nil {
-			errs = append(errs, fmt.Errorf("clean up: %w", err))
-		}
+		failed = a.life.removeContainer(ctx, slug, a.containerID)
 	}
 	if a.networkID != "" {
 		err := a.life.Engine.NetworkRemove(ctx, a.networkID)
-		if err != nil && !errdefs.IsNotFound(err) && !isEndpointActive(err) {
-			errs = append(errs, fmt.Errorf("clean up: remove network %s: %w", NetworkName(slug), err))
+		if err != nil && !errdefs.IsNotFound(err) && !isEndpointActive(err) && failed == nil {
+			failed = fmt.Errorf("remove network %s: %w", NetworkName(slug), err)
 		}
 	}
-	return errors.Join(errs...)
+	return failed
 }

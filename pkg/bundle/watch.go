@@ -121,7 +121,8 @@ func (a *attempt) surviveStart(ctx context.Context, w *watch) error {
 	}
 }
 
-// stayUp returns nil if the container runs for a while longer.
+// stayUp returns nil if the container runs for a while longer. It looks for itself at the
+// end: the request that would tell of an exit may have failed.
 func (a *attempt) stayUp(ctx context.Context, w *watch, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -129,7 +130,8 @@ func (a *attempt) stayUp(ctx context.Context, w *watch, d time.Duration) error {
 	case status := <-w.exited:
 		return a.dead(ctx, w, status.StatusCode)
 	case <-timer.C:
-		return nil
+		_, err := a.inspectAlive(ctx, w)
+		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -201,19 +203,19 @@ func (a *attempt) unhealthy(found container.InspectResponse, w *watch, how strin
 func (a *attempt) dead(ctx context.Context, w *watch, status int64) error {
 	ctx, stop := context.WithTimeout(ctx, lastWords)
 	defer stop()
-	if status < 0 {
-		select {
-		case exit := <-w.exited:
-			status = exit.StatusCode
-		case <-ctx.Done():
-		}
-	}
 	cause := a.life.postMortem(ctx, w.id)
 	if cause.killed {
 		return &contention{fmt.Errorf("container %s was stopped as soon as it was started: %w", ContainerName(w.slug), errdefs.ErrConflict)}
 	}
 	if cause.status >= 0 {
 		status = cause.status
+	}
+	if status < 0 {
+		select {
+		case exit := <-w.exited:
+			status = exit.StatusCode
+		case <-ctx.Done():
+		}
 	}
 	select {
 	case <-w.ended:
