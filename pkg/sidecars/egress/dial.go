@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -33,8 +34,17 @@ func (n network) orReal() network {
 
 // lookup asks the container's resolver. The final dot makes the name absolute,
 // so that no search domain is tried: that would ask for, and dial, a name which
-// no rule allows.
+// no rule allows. It also hides a name of one label from net's view of the hosts
+// file, which is therefore asked first, with no way to a DNS server.
 func lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	if !strings.Contains(name, ".") {
+		hosts := net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("only the hosts file is asked")
+		}}
+		if found, err := hosts.LookupNetIP(ctx, "ip", name); err == nil {
+			return found, nil
+		}
+	}
 	r := net.Resolver{PreferGo: true}
 	return r.LookupNetIP(ctx, "ip", name+".")
 }
