@@ -48,7 +48,7 @@ DOCKER_BUILDKIT=0 is set in the environment.
 EXIT STATUS
   0    the image is built
   1    it is not
-  125  the command line is wrong
+  125  an option is unknown or malformed
   130  interrupted`,
 		Example: `  docker bottle build
   docker bottle build --build-arg BASE=example/pipelock examples/pipelock

@@ -33,7 +33,7 @@ attached to stays, and a warning names them.
 EXIT STATUS
   0    nothing of the bottles is left, but for networks in use by others
   1    at least one could not be removed
-  125  the command line is wrong
+  125  an option is unknown or malformed
   130  interrupted`,
 		Example: `  docker bottle down demo
   docker bottle down agent-1 agent-2

@@ -46,7 +46,7 @@ FORMATS
 EXIT STATUS
   0    the environment was printed
   1    the bottle is not up, or a port is not published
-  125  the command line is wrong`,
+  125  an option is unknown or malformed`,
 		Example: `  eval "$(docker bottle env demo)"
   docker run $(docker bottle env --internal --format docker demo) --network bot-bottle-bundle-demo my-agent
   docker bottle env --port GIT_GATE=git:9418 --format smolfile demo >>Smolfile`,

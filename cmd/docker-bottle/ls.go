@@ -23,7 +23,7 @@ only the network is there.
 EXIT STATUS
   0    the bottles were listed, even if there are none
   1    the engine could not be asked
-  125  the command line is wrong`,
+  125  an option is unknown or malformed`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runList(cmd.Context(), dockerCLI, format, quiet)

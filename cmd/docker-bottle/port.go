@@ -25,7 +25,7 @@ Only ports published on the bottle's own host address count, or on the one given
 EXIT STATUS
   0    the port is published
   1    it is not, or the bottle is not up
-  125  the command line is wrong`,
+  125  an option is unknown or malformed`,
 		Example: `  docker bottle port demo 3128
   docker bottle port --host-ip 127.0.0.16 demo 53/udp`,
 		Args:              cli.RequiresRangeArgs(1, 2),

@@ -65,7 +65,7 @@ another image named with --image is pulled.
 EXIT STATUS
   0    the bundles are up
   1    at least one is not; what was created for it has been removed again
-  125  the command line is wrong
+  125  an option is unknown or malformed
   130  interrupted; what was created has been removed again`,
 		Example: `  docker bottle up demo
   docker bottle up -e API_TOKEN -v "$PWD/rules:/etc/rules:ro" demo

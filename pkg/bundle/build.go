@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/errdefs"
 	buildtypes "github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/pkg/jsonmessage"
@@ -79,14 +78,23 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (string, er
 		if err := checkContext(options.Dir); err != nil {
 			return "", err
 		}
+		if _, err := dockerfilePath(options.Dir, options.Dockerfile); err != nil {
+			return "", err
+		}
 	}
 	return l.build(ctx, "", options)
 }
 
 func (l *Lifecycle) build(ctx context.Context, slug string, options BuildOptions) (id string, err error) {
+	fallback := options.Builder == BuilderAuto
+	if fallback {
+		if options.Builder, err = l.chooseBuilder(ctx); err != nil {
+			return "", fmt.Errorf("build image %s: %w", options.Tags[0], err)
+		}
+	}
 	step := Step{Slug: slug, Action: ActionBuild, Object: options.Tags[0]}
 	err = l.step(step, func() error {
-		if id, err = l.buildWith(ctx, step, options); err != nil {
+		if id, err = l.buildWith(ctx, step, options, fallback); err != nil {
 			return fmt.Errorf("build image %s: %w", options.Tags[0], err)
 		}
 		return nil
@@ -94,22 +102,27 @@ func (l *Lifecycle) build(ctx context.Context, slug string, options BuildOptions
 	return id, err
 }
 
-func (l *Lifecycle) buildWith(ctx context.Context, step Step, options BuildOptions) (string, error) {
-	if options.Builder == BuilderAuto {
-		ping, err := l.Engine.Ping(ctx)
-		if err != nil {
-			return "", err
-		}
-		// An engine that leaves the version out may have BuildKit all the same: 20.10 does.
-		if ping.BuilderVersion == buildtypes.BuilderV1 || ping.OSType == "windows" {
-			options.Builder = BuilderClassic
-		}
+// chooseBuilder returns BuildKit unless the engine clearly has none.
+func (l *Lifecycle) chooseBuilder(ctx context.Context) (Builder, error) {
+	ping, err := l.Engine.Ping(ctx)
+	if err != nil {
+		return "", err
 	}
+	// An engine that leaves the version out may have BuildKit all the same: 20.10 does.
+	if ping.BuilderVersion == buildtypes.BuilderV1 || ping.OSType == "windows" {
+		return BuilderClassic, nil
+	}
+	return BuilderBuildKit, nil
+}
+
+// buildWith builds with the builder that was chosen or, where fallback says so, with the
+// classic one if there is no BuildKit after all.
+func (l *Lifecycle) buildWith(ctx context.Context, step Step, options BuildOptions, fallback bool) (string, error) {
 	if options.Builder == BuilderClassic {
 		return l.buildClassic(ctx, step, options)
 	}
 	id, err := l.buildKit(ctx, step, options)
-	if options.Builder == BuilderAuto && isNoSession(err) {
+	if fallback && isNoSession(err) {
 		return l.buildClassic(ctx, step, options)
 	}
 	return id, err
@@ -280,5 +293,5 @@ func dockerfilePath(dir, dockerfile string) (string, error) {
 			return filepath.Abs(candidate)
 		}
 	}
-	return "", &InvalidError{Field: "Dockerfile", Value: candidates[0], Reason: fmt.Sprintf("there is no such file: %v", errdefs.ErrNotFound)}
+	return "", &InvalidError{Field: "Dockerfile", Value: candidates[0], Reason: "there is no such file"}
 }

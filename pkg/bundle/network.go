@@ -93,6 +93,10 @@ func orElse(a, b netip.Addr) netip.Addr {
 	return b
 }
 
+// looksForHolder is how often the network that has a subnet which was asked for is looked
+// for, at intervals that double.
+const looksForHolder = 6
+
 // createNetwork creates the bottle's network in the first subnet that the engine accepts.
 // The engine is the arbiter: subnets that look free may be taken by the time they are
 // asked for.
@@ -124,15 +128,21 @@ func (l *Lifecycle) createNetwork(ctx context.Context, spec Spec, others []netwo
 			// The request may have had its effect all the same: the answer got lost.
 			return place, false, errors.Join(fmt.Errorf("create network %s: %w", NetworkName(spec.Slug), err), l.discardNetwork(ctx, spec.Slug, place, others))
 		}
+		if spec.Subnet.IsValid() {
+			if len(refused) == looksForHolder {
+				return place, false, fmt.Errorf("create network %s: %w", NetworkName(spec.Slug), err)
+			}
+			// Docker 20.10 reserves a subnet some 60 ms before it lists the network.
+			if err := pause(ctx, firstInterval<<len(refused)); err != nil {
+				return place, false, err
+			}
+		}
 		own, now, listErr := l.findNetworks(ctx, spec.Slug)
 		if listErr != nil {
 			return place, false, listErr
 		}
 		if len(own) > 0 {
 			return place, false, &contention{err} // somebody else's up of this bottle
-		}
-		if spec.Subnet.IsValid() && len(refused) > 0 {
-			return place, false, fmt.Errorf("create network %s: %w", NetworkName(spec.Slug), err)
 		}
 		others, refused = now, append(refused, subnet)
 	}

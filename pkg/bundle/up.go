@@ -126,8 +126,12 @@ func (a *attempt) converge(ctx context.Context) (*Bundle, error) {
 	}
 	a.warnUnset()
 
-	s := classify(a.request, o.container, place, a.options.Recreate)
-	switch decide(s, a.options.Recreate) {
+	recreate := a.options.Recreate
+	if recreate == RecreateAlways && (a.replaced || a.containerID != "") {
+		recreate = RecreateChanged // what is there now is not what was there at first
+	}
+	s := classify(a.request, o.container, place, recreate)
+	switch decide(s, recreate) {
 	case actionKeep:
 		return a.keep(ctx, *o.container, *place)
 	case actionUnpause:

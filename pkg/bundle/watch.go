@@ -18,10 +18,11 @@ import (
 
 const (
 	// firstMoments is how long a bundle is watched after its start when nobody asked to
-	// wait, at least: a busy engine gets half of the time that it took for the start. A
-	// program that rejects its configuration exits within a few milliseconds; engines
-	// close its output 20 to 70 ms later, and take 100 ms or more to report the exit.
-	firstMoments = 100 * time.Millisecond
+	// wait, at least: a busy engine gets the time that it took for the start. A program that
+	// rejects its configuration exits within a few milliseconds; engines close its output
+	// 20 to 70 ms later, and take 100 ms or more to report the exit. A bundle that says when
+	// it is ready is not watched for longer than that.
+	firstMoments = 150 * time.Millisecond
 	// lastWords bounds how long what is left of a dead container is waited for.
 	lastWords = 2 * time.Second
 	// healthInterval is how often a container's health is looked at.
@@ -106,7 +107,7 @@ func (a *attempt) surviveStart(ctx context.Context, w *watch) error {
 	if !w.attached {
 		return a.stayUp(ctx, w, lastWords)
 	}
-	timer := time.NewTimer(max(firstMoments, w.startTook/2))
+	timer := time.NewTimer(max(firstMoments, w.startTook))
 	defer timer.Stop()
 	select {
 	case <-w.log.ready:
