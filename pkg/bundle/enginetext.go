@@ -63,11 +63,12 @@ func isHostAddressMissing(err error) bool {
 	return errdefs.IsInternal(err) && strings.Contains(err.Error(), "cannot assign requested address")
 }
 
-// isUnpinnable reports whether a container could not start because its network's subnet
-// was chosen by the engine, which then pins no addresses in it.
+// isUnpinnable reports whether a container could not be created or started because its
+// network's subnet was chosen by the engine, which then pins no addresses in it.
 //
-//   - Docker 20.10 to 29: 400 or 500 "user specified IP address is supported only when
-//     connecting to networks with user configured subnets"
+//   - Docker 20.10, on the start, and 25 to 28, on the creation: 400 "… user specified IP
+//     address is supported only when connecting to networks with user configured subnets"
+//   - Engine 29 pins addresses in its own subnets, too
 func isUnpinnable(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "user configured subnets")
 }

@@ -56,7 +56,27 @@ func (l *Lifecycle) observe(ctx context.Context, slug, ref string) (observation,
 			return nil
 		})
 	}
-	return o, group.Wait()
+	if err := group.Wait(); err != nil {
+		return o, err
+	}
+	o.keepOccupied(slug)
+	return o, nil
+}
+
+// keepOccupied puts the network that the bundle is in before others of its name, if any.
+func (o observation) keepOccupied(slug string) {
+	if o.container == nil || len(o.networks) < 2 {
+		return
+	}
+	e := endpoint(*o.container, slug)
+	if e == nil {
+		return
+	}
+	if i := slices.IndexFunc(o.networks, func(n network.Summary) bool { return n.ID == e.NetworkID }); i > 0 {
+		occupied := o.networks[i]
+		copy(o.networks[1:], o.networks[:i])
+		o.networks[0] = occupied
+	}
 }
 
 // findContainer returns the container of the bundle's name, nil where there is none.

@@ -112,6 +112,9 @@ func (a *attempt) converge(ctx context.Context) (*Bundle, error) {
 			return nil, err
 		}
 		place = &adopted
+	default:
+		// Whether the container is in its place can be told when there is one again.
+		return nil, l.removeDuplicates(ctx, spec.Slug, o.networks)
 	}
 	policy := a.options.Pull
 	if a.request.imageID != "" {
@@ -203,6 +206,8 @@ func (a *attempt) create(ctx context.Context, place placement) (*Bundle, error) 
 		case errdefs.IsConflict(err), errdefs.IsNotFound(err):
 			// The name, or the image or network, changed hands since they were looked at.
 			return &contention{fmt.Errorf("create container %s: %w", ContainerName(slug), err)}
+		case isUnpinnable(err): // Docker 25 to 28 say so already now
+			return a.unpinnable(place)
 		case err != nil:
 			a.findLost(ctx)
 			return fmt.Errorf("create container %s: %w", ContainerName(slug), err)
@@ -263,18 +268,13 @@ func (a *attempt) start(ctx context.Context, id string, place placement) (*Bundl
 // explainStart sorts out why the engine did not start a container.
 func (a *attempt) explainStart(ctx context.Context, id string, place placement, err error) error {
 	slug := a.request.Slug
-	network := "network " + NetworkName(slug)
 	switch {
 	case isEndpointTaken(err):
 		return a.life.freeStale(ctx, slug, id, place, err)
 	case isAddressTaken(err):
 		return a.life.explainTaken(ctx, slug, id, place, err)
 	case isUnpinnable(err):
-		return &ConflictError{
-			Object: network,
-			Reason: fmt.Sprintf("was created without a subnet of its own, so the engine can't pin the bundle's address %s in it", place.address),
-			Remedy: fmt.Sprintf("remove it (docker bottle down %s) and let it be created", slug),
-		}
+		return a.unpinnable(place)
 	case isHostAddressMissing(err):
 		return fmt.Errorf("%w: the engine's host has no such address; a further loopback address may have to be added to its lo0 first", err)
 	case isHostPortTaken(err) && !a.request.fixesHostPort():
@@ -286,6 +286,15 @@ func (a *attempt) explainStart(ctx context.Context, id string, place placement, 
 		return &contention{err}
 	}
 	return err
+}
+
+// unpinnable is the error of a network in which the engine pins no addresses.
+func (a *attempt) unpinnable(place placement) error {
+	return &ConflictError{
+		Object: "network " + NetworkName(a.request.Slug),
+		Reason: fmt.Sprintf("was created without a subnet of its own, so the engine can't pin the bundle's address %s in it", place.address),
+		Remedy: fmt.Sprintf("remove it (docker bottle down %s) and let it be created", a.request.Slug),
+	}
 }
 
 func (a *attempt) keep(ctx context.Context, found container.InspectResponse, place placement) (*Bundle, error) {
