@@ -51,7 +51,7 @@ EXIT STATUS
   125  an option is unknown or malformed
   130  interrupted`,
 		Example: `  docker bottle build
-  docker bottle build --build-arg BASE=example/pipelock examples/pipelock
+  docker bottle build --build-arg PIPELOCK=example/pipelock examples/pipelock
   docker bottle build --secret id=token,env=API_TOKEN -t my-bundle .`,
 		Args: cli.RequiresMaxArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
