@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && linux
 
 package sidecars_test
 
@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bot-bottle/docker-bottle/pkg/sidecars"
+	"github.com/bot-bottle/docker-bottle/pkg/sidecars/supervisor"
 )
 
 // TestBundle runs the default bundle on the engine that docker reaches, which has
@@ -87,6 +88,7 @@ func testImage(t *testing.T, image string) {
 		"org.opencontainers.image.licenses":     "Apache-2.0",
 		sidecars.LabelDaemons:                   "egress",
 		sidecars.LabelPorts:                     "3128/tcp",
+		sidecars.LabelReadyLog:                  supervisor.ReadyText,
 		sidecars.LabelEnvPrefix + "HTTPS_PROXY": "3128/tcp",
 		sidecars.LabelEnvPrefix + "HTTP_PROXY":  "3128/tcp",
 	}

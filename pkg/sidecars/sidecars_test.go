@@ -121,6 +121,7 @@ func TestDockerfileSaysWhatTheLabelsAreCalled(t *testing.T) {
 	for _, want := range []string{
 		LabelDaemons + `="egress"`,
 		LabelPorts + `="3128/tcp"`,
+		LabelReadyLog + `="all daemons ready"`,
 		LabelEnvPrefix + `HTTPS_PROXY="3128/tcp"`,
 		LabelEnvPrefix + `HTTP_PROXY="3128/tcp"`,
 	} {

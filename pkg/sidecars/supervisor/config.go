@@ -28,6 +28,11 @@ const (
 	// healthSuffix makes the name of a daemon's health check out of its own.
 	healthSuffix = ".health"
 
+	// argsSuffix and envSuffix make the names of the files with an executable's
+	// arguments and a daemon's variables.
+	argsSuffix = ".args"
+	envSuffix  = ".env"
+
 	maxNameLength = 63
 )
 
@@ -100,8 +105,14 @@ func badName(name string) string {
 			return fmt.Sprintf("it must not have %q at byte %d", r, i)
 		}
 	}
-	if strings.HasSuffix(name, healthSuffix) {
-		return "NAME" + healthSuffix + " is the health check of a daemon"
+	for suffix, what := range map[string]string{
+		healthSuffix: "is the health check",
+		argsSuffix:   "has the arguments",
+		envSuffix:    "has the variables",
+	} {
+		if strings.HasSuffix(name, suffix) {
+			return "NAME" + suffix + " " + what + " of a daemon"
+		}
 	}
 	if name == selfName {
 		return "it is the supervisor's own"

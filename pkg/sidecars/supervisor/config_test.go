@@ -84,6 +84,16 @@ func TestConfigFromEnv(t *testing.T) {
 			err:  `BOT_BOTTLE_SIDECAR_DAEMONS "x.health" is no name of a daemon: NAME.health is the health check of a daemon`,
 		},
 		{
+			name: "arguments",
+			env:  map[string]string{EnvDaemons: "x.args"},
+			err:  `BOT_BOTTLE_SIDECAR_DAEMONS "x.args" is no name of a daemon: NAME.args has the arguments of a daemon`,
+		},
+		{
+			name: "variables",
+			env:  map[string]string{EnvDaemons: "x.env"},
+			err:  `BOT_BOTTLE_SIDECAR_DAEMONS "x.env" is no name of a daemon: NAME.env has the variables of a daemon`,
+		},
+		{
 			name: "the supervisor",
 			env:  map[string]string{EnvDaemons: "supervisor"},
 			err:  `BOT_BOTTLE_SIDECAR_DAEMONS "supervisor" is no name of a daemon: it is the supervisor's own`,

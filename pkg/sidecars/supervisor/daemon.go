@@ -124,7 +124,7 @@ func (d *daemon) live(ctx context.Context) error {
 	default:
 	}
 	began := time.Now()
-	p, err := d.reaper.start(d.path, d.argv, stdout.write, stderr.write)
+	p, err := d.reaper.start(d.path, d.argv, d.env, stdout.write, stderr.write)
 	if err != nil {
 		return fmt.Errorf("could not be started: %w", err)
 	}
@@ -250,7 +250,7 @@ func (d *daemon) check(ctx context.Context) error {
 	switch {
 	case d.builtin:
 		return checkBuiltin(ctx, d.address)
-	case d.health != "":
+	case len(d.health) > 0:
 		return d.checkExecutable(ctx)
 	}
 	return nil
@@ -264,7 +264,7 @@ func (d *daemon) checkExecutable(ctx context.Context) error {
 		return err
 	}
 	defer read.Close()
-	p, err := d.reaper.start(d.health, []string{d.health}, write, write)
+	p, err := d.reaper.start(d.health[0], d.health, d.env, write, write)
 	_ = write.Close()
 	if err != nil {
 		return err
@@ -285,7 +285,7 @@ func (d *daemon) checkExecutable(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case len(said) == 0:
-		return fmt.Errorf("%s %w", d.health, err)
+		return fmt.Errorf("%s %w", d.health[0], err)
 	}
-	return fmt.Errorf("%s %w: %s", d.health, err, escape(said, unprintable))
+	return fmt.Errorf("%s %w: %s", d.health[0], err, escape(said, unprintable))
 }

@@ -7,7 +7,10 @@
 // either built in, and then runs as the supervisor's own executable started
 // again with the arguments "daemon NAME", or it is an executable
 // [DaemonDir]/NAME. An executable takes precedence over a built-in of the
-// same name. A daemon stays in the foreground: when its process ends, for
+// same name. [DaemonDir]/NAME.args has an executable's arguments, one a line,
+// and [DaemonDir]/NAME.env the variables of this daemon only, KEY=VALUE lines,
+// which take precedence over those of the container. In both, blank lines and
+// lines that begin with "#" do not count. A daemon stays in the foreground: when its process ends, for
 // whatever reason and with whatever status, it has failed, and what is left of
 // its process group is killed.
 //

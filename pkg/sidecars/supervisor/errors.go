@@ -12,7 +12,7 @@ const (
 	ExitOK        = 0 // stopped because it was told to, every daemon by itself
 	ExitFailure   = 1 // anything that has no status of its own; from the health check: not healthy
 	ExitUsage     = 2 // words on the command line that mean nothing
-	ExitConfig    = 3 // the environment is malformed, or a built-in daemon refuses its part of it
+	ExitConfig    = 3 // the environment or a file beside a daemon is malformed, or a built-in daemon refuses its part
 	ExitUnknown   = 4 // a daemon is named that the image does not have
 	ExitGaveUp    = 5 // a daemon failed more often than it is started again
 	ExitUndrained = 6 // told to stop, but a daemon had to be killed
@@ -23,6 +23,7 @@ const (
 func ExitStatus(err error) int {
 	var (
 		config  *ConfigError
+		file    *FileError
 		refused *RefusedError
 		unknown *UnknownDaemonError
 		gaveUp  *GaveUpError
@@ -30,7 +31,7 @@ func ExitStatus(err error) int {
 	switch {
 	case err == nil:
 		return ExitOK
-	case errors.As(err, &config), errors.As(err, &refused):
+	case errors.As(err, &config), errors.As(err, &file), errors.As(err, &refused):
 		return ExitConfig
 	case errors.As(err, &unknown):
 		return ExitUnknown
@@ -53,6 +54,21 @@ type ConfigError struct {
 }
 
 func (e *ConfigError) Error() string { return e.Variable + " " + e.Reason }
+
+// FileError reports a file beside the daemons, with arguments or variables, that
+// cannot be made sense of. It repeats no values.
+type FileError struct {
+	Path   string
+	Line   int // from 1; 0 for the file as a whole
+	Reason string
+}
+
+func (e *FileError) Error() string {
+	if e.Line > 0 {
+		return fmt.Sprintf("%s line %d: %s", e.Path, e.Line, e.Reason)
+	}
+	return e.Path + ": " + e.Reason
+}
 
 // UnknownDaemonError reports daemons that are neither built in nor executables
 // in the directory of daemons.

@@ -74,15 +74,21 @@ type bundle struct {
 func start(t *testing.T, limits Limits, daemons ...string) *bundle {
 	t.Helper()
 	b := prepare(t, limits, daemons...)
+	b.run()
+	return b
+}
+
+// run starts what prepare has prepared.
+func (b *bundle) run() {
+	b.t.Helper()
 	out, err := b.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	if err := b.cmd.Start(); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	go b.read(out)
-	return b
 }
 
 // prepare is start, up to starting.

@@ -89,6 +89,14 @@ var programs = map[string]func(){
 		fmt.Println("thinking")
 		untilTerm()
 	},
+	"echoes": func() {
+		fmt.Printf("%q %q\n", os.Args[1:], os.Getenv("TEST_OWN"))
+		untilTerm()
+	},
+	"echoes.health": func() {
+		fmt.Printf("%q %q\n", os.Args[1:], os.Getenv("TEST_OWN"))
+		os.Exit(1)
+	},
 	"crashes": func() {
 		fmt.Fprint(os.Stderr, "last words")
 		os.Exit(7)

@@ -58,9 +58,10 @@ func (r *reaper) run(ctx context.Context) {
 	}
 }
 
-// start starts the executable at path as a child without standard input. The
-// caller keeps its copies of stdout and stderr.
-func (r *reaper) start(path string, argv []string, stdout, stderr *os.File) (*process, error) {
+// start starts the executable at path as a child without standard input, in this
+// process's environment with the entries of env in place of those of their names.
+// The caller keeps its copies of stdout and stderr.
+func (r *reaper) start(path string, argv, env []string, stdout, stderr *os.File) (*process, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -69,6 +70,7 @@ func (r *reaper) start(path string, argv []string, stdout, stderr *os.File) (*pr
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	started, err := os.StartProcess(path, argv, &os.ProcAttr{
+		Env:   withEntries(os.Environ(), env),
 		Files: []*os.File{null, stdout, stderr},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})

@@ -185,7 +185,7 @@ func TestFindCommands(t *testing.T) {
 	want := []command{
 		{name: "other", builtin: true, path: "/proc/self/exe", argv: []string{"bottle-sidecars", "daemon", "other"}},
 		{name: "good", path: in("good"), argv: []string{in("good")}}, // over the built-in
-		{name: "checked", path: in("checked"), argv: []string{in("checked")}, health: in("checked.health")},
+		{name: "checked", path: in("checked"), argv: []string{in("checked")}, health: []string{in("checked.health")}},
 		{name: "mute", path: in("mute"), argv: []string{in("mute")}},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(command{})); diff != "" {
