@@ -73,6 +73,25 @@ func isUnpinnable(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "user configured subnets")
 }
 
+// isOutside reports whether a container could not be created or started because its
+// address is in no subnet of its network, which must have been made anew meanwhile: the
+// address was checked against it before.
+//
+//   - Docker 20.10, on the start: 500 "Invalid address …: It does not belong to any of this
+//     network's subnets"
+//   - Docker 25 to 29, on either: 400 "… no configured subnet …"
+func isOutside(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "does not belong to any of this network's subnets") || strings.Contains(err.Error(), "no configured subnet"))
+}
+
+// isNotPaused reports whether a container was to go on that does so already: another
+// client was quicker.
+//
+//   - Docker 20.10 to 29: 500 "Container … is not paused"
+func isNotPaused(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "is not paused")
+}
+
 // isEndpointActive reports whether a network could not be removed because something is
 // attached to it.
 //
@@ -93,7 +112,7 @@ func isAmbiguous(err error) bool {
 // isNoSession reports whether an engine refused the connection that BuildKit needs.
 //
 //   - engines without BuildKit, and Podman: "unable to upgrade to h2c, received 404" (the
-//     client's own words)
+//     client's own words); with a 500 the engine is in trouble, whatever it has
 func isNoSession(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "unable to upgrade to")
+	return err != nil && strings.Contains(err.Error(), "unable to upgrade to") && !strings.Contains(err.Error(), "received 5")
 }

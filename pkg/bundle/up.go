@@ -203,7 +203,7 @@ func (a *attempt) create(ctx context.Context, place placement) (*Bundle, error) 
 			return err
 		})
 		switch {
-		case errdefs.IsConflict(err), errdefs.IsNotFound(err):
+		case errdefs.IsConflict(err), errdefs.IsNotFound(err), isOutside(err):
 			// The name, or the image or network, changed hands since they were looked at.
 			return &contention{fmt.Errorf("create container %s: %w", ContainerName(slug), err)}
 		case isUnpinnable(err): // Docker 25 to 28 say so already now
@@ -281,8 +281,8 @@ func (a *attempt) explainStart(ctx context.Context, id string, place placement, 
 		// The engine chose a port that something else on the host uses, often the near
 		// end of an outgoing connection. It will choose another.
 		return &contention{err}
-	case errdefs.IsNotFound(err), errdefs.IsConflict(err), isAmbiguous(err):
-		// The container or its network was removed, or is about to be.
+	case errdefs.IsNotFound(err), errdefs.IsConflict(err), isAmbiguous(err), isOutside(err):
+		// The container or its network was removed or made anew, or is about to be.
 		return &contention{err}
 	}
 	return err
@@ -315,7 +315,7 @@ func (a *attempt) unpause(ctx context.Context, found container.InspectResponse) 
 	step := Step{Slug: slug, Action: "Unpause container", Object: ContainerName(slug)}
 	return nil, a.again(a.life.step(step, func() error {
 		err := a.life.Engine.ContainerUnpause(ctx, found.ID)
-		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) && !isNotPaused(err) {
 			return fmt.Errorf("unpause container %s: %w", ContainerName(slug), err)
 		}
 		return nil

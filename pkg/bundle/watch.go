@@ -2,8 +2,10 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -282,12 +284,23 @@ const shortestSecret = 8
 // redact replaces the values of the bundle's environment in log lines: a program that
 // fails may well print what it was given.
 func (a *attempt) redact(lines []string) []string {
-	var pairs []string
+	var secrets []string
 	for _, entry := range a.request.env {
 		name, value, _ := strings.Cut(entry, "=")
-		if len(value) >= shortestSecret && name != DaemonsVariable {
-			pairs = append(pairs, value, "***")
+		if name == DaemonsVariable {
+			continue
 		}
+		for line := range strings.Lines(value) { // a key has several, and so has its print
+			if secret := printable([]byte(strings.TrimSpace(line))); len(secret) >= shortestSecret {
+				secrets = append(secrets, secret)
+			}
+		}
+	}
+	// The longest first: another may be its beginning, and would leave the rest of it.
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	var pairs []string
+	for _, secret := range secrets {
+		pairs = append(pairs, secret, "***")
 	}
 	replacer := strings.NewReplacer(pairs...)
 	redacted := make([]string, len(lines))
