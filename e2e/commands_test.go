@@ -32,6 +32,7 @@ type command = func(ts *testscript.TestScript, neg bool, args []string)
 func (s *suite) commands() map[string]command {
 	return map[string]command{
 		"docker":    runDocker,
+		"barred":    barred,
 		"status":    checkStatus,
 		"says":      checkMessage,
 		"resources": s.listResources,
@@ -58,6 +59,25 @@ func runDocker(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	scriptOf(ts).ended(ts, neg, status)
+}
+
+// attempts is how often a connection that must not be possible is tried.
+const attempts = 10
+
+// barred runs a docker command that must not get through to another network. Docker 20.10
+// opens its networks to each other's published ports for some milliseconds whenever any
+// network is created, as other scripts do all the time: so one attempt that fails shows
+// that the way is barred, and only if all succeed it is not.
+func barred(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || args[0] != "docker" {
+		ts.Fatalf("usage: barred docker ARG...")
+	}
+	for range attempts {
+		if err := ts.Exec("docker", args[1:]...); err != nil {
+			return
+		}
+	}
+	ts.Fatalf("the command succeeded %d times", attempts)
 }
 
 // ended takes note of the exit status of a docker command.

@@ -24,6 +24,7 @@
 //	[!] docker ARGS...             run the docker command, which must (not) succeed
 //	status N                       the last docker command ended with exit status N
 //	says TEXT                      it printed that line to stderr and nothing else anywhere
+//	barred docker ARG...           the docker command does not get through to another network
 //	resources                      list the containers, networks and images of the script
 //	[!] get URL                    print what an HTTP server answers, asked from this machine
 //	ask udp ADDRESS TEXT           print what a UDP server on this machine answers
