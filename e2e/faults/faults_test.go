@@ -64,7 +64,9 @@ func TestFaults(t *testing.T) {
 				}
 				return s.recovers(ctx, t, slug, sc.next(s, slug))
 			})
-			if int(unmade.Load()) > len(all)/10 {
+			// Two of the requests, of each kind of fault, may depend on the engine's pace:
+			// a short run has few others.
+			if int(unmade.Load()) > max(len(all)/10, 2*4) {
 				t.Errorf("%d of %d requests were not made again", unmade.Load(), len(all))
 			}
 			t.Logf("%s: %d requests, %d faults tried, %d survived (%d led to an error, %d came too late), lost or leaked: %d",

@@ -98,7 +98,9 @@ func TestInterrupt(t *testing.T) {
 				}
 				return s.removes(ctx, t, slug)
 			})
-			if int(unmade.Load()) > len(all)/10 {
+			// Two of the requests, each interrupted in two ways, may depend on the engine's
+			// pace: a short run has few others.
+			if int(unmade.Load()) > max(len(all)/10, 2*2) {
 				t.Errorf("%d of %d requests were not made again", unmade.Load(), len(all))
 			}
 			t.Logf("%s: %d requests, %d interruptions tried (%d of the process group), %d survived, %d came too late, lost or leaked: %d",
